@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['Outcome', 'PARTS', 'CourseError', 'one_line', 'require', 'expect_fail', 'Note', 'tell', 'sync', 'write_whole',
-           'own_folder', 'assets_folder', 'sha256', 'write_manifest', 'asset', 'seed', 'Profile', 'profile_sizes',
-           'gpu', 'profile', 'tiny_tokenizer', 'tiny', 'array', 'leaves', 'gap', 'evidence', 'parity', 'effect',
-           'brief', 'leaf_difference', 'difference', 'steady', 'attempt', 'raised', 'apart', 'is_stub', 'recognise',
-           'fickle', 'judge', 'progress_file', 'solved', 'record', 'progress', 'Exercise', 'prove_exercise',
-           'split_optimizer', 'join_optimizer', 'untie', 'write_parts', 'replace_folder', 'save_checkpoint', 'fault',
-           'checkpoints', 'prune', 'Checkpoint', 'load_checkpoint', 'read_checkpoint']
+           'own_folder', 'assets_folder', 'sha256', 'write_manifest', 'asset', 'real_data', 'seed', 'Profile',
+           'profile_sizes', 'gpu', 'profile', 'tiny_tokenizer', 'tiny', 'array', 'leaves', 'gap', 'evidence', 'parity',
+           'effect', 'brief', 'leaf_difference', 'difference', 'steady', 'attempt', 'raised', 'apart', 'is_stub',
+           'recognise', 'fickle', 'judge', 'progress_file', 'solved', 'record', 'progress', 'Exercise',
+           'prove_exercise', 'split_optimizer', 'join_optimizer', 'untie', 'write_parts', 'replace_folder',
+           'save_checkpoint', 'fault', 'checkpoints', 'prune', 'Checkpoint', 'load_checkpoint', 'read_checkpoint']
 
 # %% ../nbs/00_core.ipynb #4ab95505
 import copy, hashlib, html, importlib.util, io, json, math, os, random, re, shutil, sys, traceback, warnings
@@ -129,6 +129,13 @@ def asset(name)->Path:
         if not (root/o).is_file(): raise CourseError(f'{root/o} is missing: {cure}')
         if sha256(root/o) != sums[o]: raise CourseError(f'{root/o} is not what was shipped (SHA-256 differs): {cure}')
     return root/name
+
+# %% ../nbs/00_core.ipynb #69df697d
+def real_data(name)->Path|None:
+    "A file in the folder that `LLM_COURSE_DATA` names; without one, a line that says what is left out"
+    folder = os.environ.get('LLM_COURSE_DATA')
+    if folder and (Path(folder)/name).is_file(): return Path(folder)/name
+    tell(Note('info', f'{name} is left out', f'it is not in {folder}' if folder else 'LLM_COURSE_DATA may name a folder that has it'))
 
 # %% ../nbs/00_core.ipynb #3d106d83
 def seed(n=0): # A `torch.Generator` on the CPU, seeded with the same number
