@@ -14,4 +14,4 @@ def light(ours, peer):
     return 'no torch'
 
 
-rows = [Row('import', 'import transformers', fresh('llm_course'), fresh('transformers'), light, seconds=.3)]
+rows = [Row('import', 'import transformers', fresh('llm_course'), fresh('transformers'), light, most=.3)]

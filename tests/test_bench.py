@@ -11,7 +11,7 @@ def test_slower_is_missed():
     same = lambda ours, peer: 'not compared'
     marks = [measure(Row('row', 'peer', busy(a), busy(b), same, ratio=2), repeats=2)['mark'] for a, b in ((4_000_000, 400_000), (400_000, 4_000_000))]
     assert marks == ['missed', 'kept']
-    assert measure(Row('row', 'peer', busy(10_000_000), busy(10), same, seconds=.001), repeats=1)['mark'] == 'missed'
+    assert measure(Row('row', 'peer', busy(10_000_000), busy(10), same, most=.001), repeats=1)['mark'] == 'missed'
 
 
 def test_different_outputs_stop_the_bench():
@@ -33,4 +33,7 @@ def test_import_is_light():
     "No torch, under 0.3 CPU-seconds"
     ours = imports.rows[0]
     seconds, heavy = min(harness.timed(ours.ours) for _ in range(3))
-    assert seconds < ours.seconds and not heavy
+    assert seconds < ours.most and not heavy
+
+
+def test_memory_is_measured(): assert 45 < harness.grown(lambda: lambda: len(b'x'*50_000_000))[0] < 60

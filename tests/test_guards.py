@@ -203,6 +203,12 @@ def test_site_names_the_repository():
     assert site['title'] == house.settings['title'] and site['description'] == house.settings['description']
 
 
+@pytest.mark.parametrize('path', course, ids=house.topic)
+def test_no_local_paths(path):
+    "What a notebook shows names no folder of the machine it was run on"
+    assert not re.findall(rf'/tmp/\w+|/home/\w+|/root/\w+|/Users/\w+|{re.escape(str(house.root))}', path.read_text(encoding='utf-8'))
+
+
 def test_stamped(): assert not [house.topic(path) for path in stamp.stale()], 'run `make stamp`'
 
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FILL', 'PEAKS', 'stream_rows', 'collate', 'check_rows', 'check_row', 'Run', 'learning_rate', 'make_optimizer',
-           'pick_precision', 'peak_flops', 'flops_per_token', 'Trainer', 'summed_loss', 'backward', 'update',
-           'diverged', 'settings', 'save', 'resume', 'validate', 'timed', 'train']
+           'pick_precision', 'peak_flops', 'training_flops', 'Trainer', 'summed_loss', 'backward', 'update', 'diverged',
+           'settings', 'save', 'resume', 'validate', 'timed', 'train']
 
 # %% ../../nbs/pretraining/02_train.ipynb #8e330e7a
 import math, time, torch
@@ -95,7 +95,7 @@ def pick_precision(precision:str, device):
     fast = getattr(torch.cpu, '_is_avx512_bf16_supported', lambda: False)()
     return torch.bfloat16 if device.type=='cpu' and fast else torch.float32
 
-# %% ../../nbs/pretraining/02_train.ipynb #fd3be829
+# %% ../../nbs/pretraining/02_train.ipynb #f66d44d5
 PEAKS = {'T4': 65e12, 'L4': 121e12, 'A100': 312e12, 'H100': 989e12, 'H200': 989e12}
 
 @cache
@@ -111,8 +111,8 @@ def peak_flops(device, dtype):
         return time.perf_counter()-start
     return 2*1024**3/min(product() for _ in range(4)), f'product of 1024 x 1024 timed in {str(dtype).split(".")[1]}'
 
-def flops_per_token(model, length:int):
-    "Forward and backward: 6 a weight and attention's 12 L D T (PaLM, Chowdhery et al., 2022, appendix B)"
+def training_flops(model, length:int):
+    "Forward and backward a token: 6 a weight and attention's 12 L D T (PaLM, Chowdhery et al., 2022, appendix B)"
     return 6*sum(p.numel() for p in model.parameters())+12*model.config.num_hidden_layers*model.config.hidden_size*length
 
 # %% ../../nbs/pretraining/02_train.ipynb #eafb659b
@@ -207,7 +207,7 @@ def resume(trainer, folder):
     if 'cuda' in saved.tensors: torch.cuda.set_rng_state(saved.tensors['cuda'])
     trainer.step,trainer.history = saved.step,saved.state['history']
 
-# %% ../../nbs/pretraining/02_train.ipynb #a28164ac
+# %% ../../nbs/pretraining/02_train.ipynb #b0abcfb9
 @torch.no_grad()
 def validate(trainer):
     "Mean loss over the validation rows"
@@ -222,7 +222,7 @@ def timed(trainer, peak):
     start = time.perf_counter()
     row = update(trainer)
     speed,length = row['tokens']/(time.perf_counter()-start), row['tokens']//(trainer.batch_size*trainer.run.accumulate)
-    row |= dict(tokens_per_second=speed, mfu=speed*flops_per_token(trainer.model, length)/peak)
+    row |= dict(tokens_per_second=speed, mfu=speed*training_flops(trainer.model, length)/peak)
     due = trainer.step%trainer.run.valid_every==0 or trainer.step==trainer.steps
     return row | (dict(valid_loss=validate(trainer)) if trainer.run.valid and due else {})
 
