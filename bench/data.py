@@ -90,5 +90,40 @@ def fill(ours, peer):
     return f'{mine:.1%} full, peer {theirs:.1%}'
 
 
+@cache
+def exercises():
+    "2,000 known instructions of the village and 300 new ones"
+    from llm_course.world import tasks
+    return [t.prompt for t in tasks(2000)], [t.prompt for t in tasks(300, split='test', seed=5)]
+
+
+def novelty_ours():
+    "The pool is built inside what is timed"
+    from llm_course.data.instruct import Pool
+    known, new = exercises()
+    def work():
+        pool = Pool(known)
+        return [pool.scores(text).max() for text in new]
+    return work
+
+
+def novelty_peer():
+    "As the programs of self-instruct and Alpaca do: known texts tokenized once, its LCS for every pair"
+    from rouge_score.rouge_scorer import RougeScorer, _score_lcs
+    known, new = exercises()
+    def work():
+        tokenize = RougeScorer(['rougeL'])._tokenizer.tokenize
+        pool = [tokenize(text) for text in known]
+        return [max(_score_lcs(words, tokens).fmeasure for words in pool) for tokens in map(tokenize, new)]
+    return work
+
+
+def equal(ours, peer):
+    worst = max(abs(a-b) for a, b in zip(ours, peer, strict=True))
+    assert worst <= 1e-9, f'scores differ by {worst}'
+    return f'largest difference {worst:.1e}'
+
+
 rows = [Row('near-duplicates', 'datasketch', near_ours, near_peer, recall, ratio=1/1.5),
-        Row('packing-plan', 'trl', plan_ours, plan_peer, fill, most=.2)]
+        Row('packing-plan', 'trl', plan_ours, plan_peer, fill, most=.2),
+        Row('novelty', 'rouge-score', novelty_ours, novelty_peer, equal, ratio=1/3)]

@@ -265,10 +265,10 @@ def dialogues(n:int, seed=0):
     r = random.Random(f'dialogues/{seed}')
     return [_dialogue(r) for _ in range(n)]
 
-# %% ../nbs/02_world.ipynb #b27abbb4
+# %% ../nbs/02_world.ipynb #ef462fa4
 def _words(text): return re.findall(r"[a-z0-9]+(?:'[a-z]+)?", text.lower())
 
-def _denies(text): return bool(re.search(r"\b(not|no|nobody|neither|or|maybe)\b|n't", text.lower()))
+def _denies(text): return bool(re.search(r"\b(not|no|nobody|neither|never|or|maybe)\b|n't", text.lower()))
 
 def _one_of(text, answer, candidates, spoken=()):
     "Whether the text names the answer and no other candidate, but for words the question itself spoke"
