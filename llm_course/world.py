@@ -265,10 +265,10 @@ def dialogues(n:int, seed=0):
     r = random.Random(f'dialogues/{seed}')
     return [_dialogue(r) for _ in range(n)]
 
-# %% ../nbs/02_world.ipynb #ef462fa4
+# %% ../nbs/02_world.ipynb #4450fc08
 def _words(text): return re.findall(r"[a-z0-9]+(?:'[a-z]+)?", text.lower())
 
-def _denies(text): return bool(re.search(r"\b(not|no|nobody|neither|never|or|maybe)\b|n't", text.lower()))
+def _denies(text): return bool(re.search(r"\b(not|no|nobody|neither|or|maybe)\b|n't", text.lower()))
 
 def _one_of(text, answer, candidates, spoken=()):
     "Whether the text names the answer and no other candidate, but for words the question itself spoke"
@@ -334,13 +334,13 @@ def _check_extraction(task, text):
     except ValueError: return False
     return isinstance(row, dict) and {k: str(v).lower() for k,v in row.items()}=={k: str(v).lower() for k,v in json.loads(task.answer).items()}
 
-# %% ../nbs/02_world.ipynb #074ea5fb
+# %% ../nbs/02_world.ipynb #66573aac
 def _sentences(text): return [s for s in re.split(r'(?<=[.!?])\s+', text.strip()) if s]
 
 def _check_summary(task, text):
     others = {n.lower() for n in people()}-{task.meta['slots']['facts'][0].lower()}
     said = _words(text)
-    return len(_sentences(text))==1 and len(said)<=16 and {f.lower() for f in task.meta['slots']['facts']}<=set(said) and others.isdisjoint(said) and not _denies(text)
+    return len(_sentences(text))==1 and len(said)<=16 and {f.lower() for f in task.meta['slots']['facts']}<=set(said) and others.isdisjoint(said) and 'never' not in said and not _denies(text)
 
 def _check_polite(task, text):
     said = _words(text)
