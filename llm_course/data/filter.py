@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['REFUSAL', 'refusals', 'length_rules', 'words', 'exact_duplicates', 'shingles', 'jaccard', 'numberings', 'stir',
            'minhash', 'candidate_chance', 'choose_bands', 'word_number', 'numbered', 'signatures', 'runs', 'candidates',
-           'speaker', 'near_duplicates', 'overlap', 'prefer_long', 'decontaminate']
+           'overlap', 'speaker', 'near_duplicates', 'prefer_long', 'decontaminate']
 
 # %% ../../nbs/data/02_filter.ipynb #8ae9e802
 import hashlib, re
@@ -111,7 +111,7 @@ def signatures(grams,  # (n,) uint64
         first = last
     return out
 
-# %% ../../nbs/data/02_filter.ipynb #2a5c929c
+# %% ../../nbs/data/02_filter.ipynb #20066f95
 def runs(keys):
     "Groups of two or more indices with equal keys"
     order = np.argsort(keys, kind='stable')
@@ -128,7 +128,12 @@ def candidates(signs, bands, rows):
         for group in runs(keys): pairs.update(combinations(group, 2))
     return sorted(pairs)
 
-# %% ../../nbs/data/02_filter.ipynb #70fe768c
+def overlap(a, b):
+    "Jaccard index of two sorted arrays without repeats"
+    shared = len(a)+len(b)-len(np.union1d(a, b))
+    return shared/(len(a)+len(b)-shared)
+
+# %% ../../nbs/data/02_filter.ipynb #db255261
 def speaker(parents, i):
     "The text that speaks for a cluster; the way there is shortened"
     while parents[i]!=i: parents[i] = i = parents[parents[i]]
@@ -154,11 +159,6 @@ def near_duplicates(texts,
     clusters = defaultdict(set)
     for i in range(len(texts)): clusters[speaker(parents, i)].add(i)
     return [c for c in clusters.values() if len(c)>1]
-
-def overlap(a, b):
-    "Jaccard index of two sorted arrays without repeats"
-    shared = len(a)+len(b)-len(np.union1d(a, b))
-    return shared/(len(a)+len(b)-shared)
 
 # %% ../../nbs/data/02_filter.ipynb #550cd1e1
 def prefer_long(texts, n:int):

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['SCORE', 'check_votes', 'win_chance', 'elo', 'wins_of', 'check_connected', 'bradley_terry', 'points', 'bootstrap',
-           'Votes', 'now', 'closing_commit', 'Ballot', 'voting', 'FeedbackLog', 'langsmith_lines', 'wilson']
+           'Votes', 'now', 'opened', 'Ballot', 'voting', 'FeedbackLog', 'langsmith_lines', 'wilson']
 
-# %% ../../nbs/evaluation/06_arena.ipynb #41e6b279
+# %% ../../nbs/evaluation/06_arena.ipynb #27ed1c8d
 import json, math, random, sqlite3, uuid
 from collections import Counter
-from contextlib import closing
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from ..core import require, write_whole
@@ -44,7 +44,7 @@ def elo(votes,     # (model_a, model_b, winner), in the order of time
         ratings[a],ratings[b] = ratings[a]+gain,ratings[b]-gain
     return ratings
 
-# %% ../../nbs/evaluation/06_arena.ipynb #5f2f992d
+# %% ../../nbs/evaluation/06_arena.ipynb #d81e5143
 def wins_of(votes, models):
     "Wins of each over each as nested lists, ties as half a win for both"
     at,wins = {m: i for i,m in enumerate(models)},[[0.]*len(models) for _ in models]
@@ -65,6 +65,7 @@ def check_connected(wins, models):
             sides = [', '.join(m for i,m in enumerate(models) if (i in reached)==within) for within in (forwards, not forwards)]
             raise ValueError(f'{sides[0]} never won against {sides[1]}: the strengths have no finite answer; collect more votes or give a prior')
 
+# %% ../../nbs/evaluation/06_arena.ipynb #ed7c0d70
 def bradley_terry(votes,       # (model_a, model_b, winner), in any order
                   models=None, # Those that must be in it
                   prior=0.     # Ties added between every two models
@@ -103,13 +104,13 @@ def bootstrap(votes,
     def at(values, share): return sorted(values)[min(int(share*len(values)), len(values)-1)]
     return {m: (at(values, (1-level)/2), at(values, (1+level)/2)) for m,values in found.items()}
 
-# %% ../../nbs/evaluation/06_arena.ipynb #e30f1324
+# %% ../../nbs/evaluation/06_arena.ipynb #f99de207
 class Votes:
     "Votes in an SQLite file"
     def __init__(self, path):
         self.path = Path(path)
         with self.open() as db: db.execute('create table if not exists votes (time text, prompt text, model_a text, model_b text, answer_a text, answer_b text, winner text, voter text)')
-    def open(self): return closing_commit(self.path)
+    def open(self): return opened(self.path)
     def add(self, prompt, model_a, model_b, answer_a, answer_b, winner, voter=''):
         "Keep one vote"
         check_votes([(model_a, model_b, winner)])
@@ -121,14 +122,15 @@ class Votes:
 
 def now(): return datetime.now(timezone.utc).isoformat()
 
-def closing_commit(path):
+@contextmanager
+def opened(path):
     "A connection that commits if all went well, and is closed in any case"
-    class Connection(closing):
-        def __exit__(self, kind, *more):
-            if kind is None: self.thing.commit()
-            super().__exit__(kind, *more)
-    return Connection(sqlite3.connect(path))
+    db = sqlite3.connect(path)
+    try:
+        with db: yield db
+    finally: db.close()
 
+# %% ../../nbs/evaluation/06_arena.ipynb #04076291
 class Ballot:
     "One question after another, two answers each without their names; `show` draws it with ipywidgets"
     def __init__(self, questions, # Dicts with `prompt` and `answers`, a dict of model -> text
@@ -173,13 +175,13 @@ def voting(ballot): # `Ballot`
     show()
     return w.VBox([prompt, w.HBox([left, right]), w.HBox(list(buttons.values())), said])
 
-# %% ../../nbs/evaluation/06_arena.ipynb #15a3b708
+# %% ../../nbs/evaluation/06_arena.ipynb #74bb2db1
 class FeedbackLog:
     "Answers with what users thought of them, in an SQLite file"
     def __init__(self, path):
         self.path = Path(path)
         with self.open() as db: db.execute('create table if not exists feedback (id text primary key, time text, model text, prompt text, answer text, thumb integer, comment text, trace text)')
-    def open(self): return closing_commit(self.path)
+    def open(self): return opened(self.path)
     def add(self, model, prompt, answer, thumb=None, comment='', trace=None): # thumb True, False or None; trace a dict
         "Keep one answer; its id"
         if thumb not in (True, False, None): raise ValueError(f'thumb is {thumb!r}: give True, False, or None where nobody pressed one')
@@ -199,6 +201,7 @@ class FeedbackLog:
         lines = [line for row in self.rows() for line in langsmith_lines(row)]
         return write_whole(path, ''.join(json.dumps(line, ensure_ascii=False)+'\n' for line in lines))
 
+# %% ../../nbs/evaluation/06_arena.ipynb #af09df5e
 def langsmith_lines(row):
     "A run, and its feedback if there is any"
     yield dict(id=row['id'], name=row['model'], run_type='llm', start_time=row['time'], end_time=row['time'], inputs=dict(prompt=row['prompt']),
