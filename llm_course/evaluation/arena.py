@@ -104,21 +104,20 @@ def bootstrap(votes,
     def at(values, share): return sorted(values)[min(int(share*len(values)), len(values)-1)]
     return {m: (at(values, (1-level)/2), at(values, (1+level)/2)) for m,values in found.items()}
 
-# %% ../../nbs/evaluation/06_arena.ipynb #f99de207
+# %% ../../nbs/evaluation/06_arena.ipynb #e16f7b74
 class Votes:
     "Votes in an SQLite file"
     def __init__(self, path):
         self.path = Path(path)
-        with self.open() as db: db.execute('create table if not exists votes (time text, prompt text, model_a text, model_b text, answer_a text, answer_b text, winner text, voter text)')
-    def open(self): return opened(self.path)
+        with opened(self.path) as db: db.execute('create table if not exists votes (time text, prompt text, model_a text, model_b text, answer_a text, answer_b text, winner text, voter text)')
     def add(self, prompt, model_a, model_b, answer_a, answer_b, winner, voter=''):
         "Keep one vote"
         check_votes([(model_a, model_b, winner)])
         row = now(), prompt, model_a, model_b, answer_a, answer_b, winner, voter
-        with self.open() as db: db.execute('insert into votes values (?, ?, ?, ?, ?, ?, ?, ?)', row)
+        with opened(self.path) as db: db.execute('insert into votes values (?, ?, ?, ?, ?, ?, ?, ?)', row)
     def all(self):
         "List of (model_a, model_b, winner) in the order of time"
-        with self.open() as db: return db.execute('select model_a, model_b, winner from votes order by rowid').fetchall()
+        with opened(self.path) as db: return db.execute('select model_a, model_b, winner from votes order by rowid').fetchall()
 
 def now(): return datetime.now(timezone.utc).isoformat()
 
@@ -175,22 +174,21 @@ def voting(ballot): # `Ballot`
     show()
     return w.VBox([prompt, w.HBox([left, right]), w.HBox(list(buttons.values())), said])
 
-# %% ../../nbs/evaluation/06_arena.ipynb #74bb2db1
+# %% ../../nbs/evaluation/06_arena.ipynb #2a792b70
 class FeedbackLog:
     "Answers with what users thought of them, in an SQLite file"
     def __init__(self, path):
         self.path = Path(path)
-        with self.open() as db: db.execute('create table if not exists feedback (id text primary key, time text, model text, prompt text, answer text, thumb integer, comment text, trace text)')
-    def open(self): return opened(self.path)
+        with opened(self.path) as db: db.execute('create table if not exists feedback (id text primary key, time text, model text, prompt text, answer text, thumb integer, comment text, trace text)')
     def add(self, model, prompt, answer, thumb=None, comment='', trace=None): # thumb True, False or None; trace a dict
         "Keep one answer; its id"
         if thumb not in (True, False, None): raise ValueError(f'thumb is {thumb!r}: give True, False, or None where nobody pressed one')
         row = str(uuid.uuid4()),now(),model,prompt,answer,thumb,comment,json.dumps(trace or {})
-        with self.open() as db: db.execute('insert into feedback values (?, ?, ?, ?, ?, ?, ?, ?)', row)
+        with opened(self.path) as db: db.execute('insert into feedback values (?, ?, ?, ?, ?, ?, ?, ?)', row)
         return row[0]
     def rows(self, model=None):
         names = 'id time model prompt answer thumb comment trace'.split()
-        with self.open() as db: found = [dict(zip(names, row)) for row in db.execute('select * from feedback order by rowid')]
+        with opened(self.path) as db: found = [dict(zip(names, row)) for row in db.execute('select * from feedback order by rowid')]
         return [row for row in found if model in (None, row['model'])]
     def acceptance(self, model=None):
         "Share of thumbs that point up, with Wilson's interval"
