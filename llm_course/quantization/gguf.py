@@ -12,11 +12,13 @@ __all__ = ['KINDS', 'Stored', 'ENCODE', 'DECODE', 'TYPES', 'NAMES', 'finite', 'b
 import json, math, os, re, struct, torch
 from collections import namedtuple
 
-# %% ../../nbs/quantization/03_gguf.ipynb #389642a4
+# %% ../../nbs/quantization/03_gguf.ipynb #b9b74654
 KINDS = dict(F32=(0, 1, 4), F16=(1, 1, 2), Q4_0=(2, 32, 18), Q8_0=(8, 32, 34), Q4_K=(12, 256, 144)) # number, weights and bytes of a block
 
 def finite(x):
-    if (bad := ~x.isfinite()).any(): raise ValueError(f'{bad.sum()} weights are NaN or infinite, first at {bad.nonzero()[0].tolist()}')
+    if not x.abs().amax().isfinite(): # one pass over whole tensors; NaN and infinity both survive it
+        bad = ~x.isfinite()
+        raise ValueError(f'{bad.sum()} weights are NaN or infinite, first at {bad.nonzero()[0].tolist()}')
     return x
 
 def blocks_of(x, kind):
@@ -38,26 +40,30 @@ def joined(*parts): return torch.cat([p.contiguous().view(torch.uint8) for p in 
 def half(b): return b.contiguous().view(torch.float16).float()
 def inverse(d): return (1/d).where(d.abs()>3e-39, 0) # below, the quotient overflows
 
-# %% ../../nbs/quantization/03_gguf.ipynb #38fc6943
+# %% ../../nbs/quantization/03_gguf.ipynb #730676fa
 def q8_0(x):
     "A float16 scale and 32 signed bytes for 32 weights"
     b = blocks_of(x, 'Q8_0')
     d = b.abs().amax(1, keepdim=True)/127
     q = b*inverse(d)
-    return joined(d.half(), (q.abs()+.5).floor().copysign(q).to(torch.int8)) # halves away from zero
+    return joined(d.half(), (q+q.sign()*.5).to(torch.int8)) # halves away from zero
 
 def from_q8_0(data, shape):
     b = stored(data, shape, 'Q8_0')
     return (half(b[:,:2])*b[:,2:].view(torch.int8)).view(*shape)
 
-# %% ../../nbs/quantization/03_gguf.ipynb #dedcf66b
+# %% ../../nbs/quantization/03_gguf.ipynb #00e8c725
 def nibbles(q): return q[...,0,:] | q[...,1,:]<<4 # (...,2,k) -> (...,k)
 def from_nibbles(b): return torch.stack([b&15, b>>4], -2)
 
 def q4_0(x):
     "A float16 scale and sixteen bytes for 32 weights"
     b = blocks_of(x, 'Q4_0')
-    d = b.gather(1, b.abs().argmax(1, keepdim=True))/-8
+    low,high = b.aminmax(dim=1, keepdim=True)
+    loudest = low.where(-low>high, high)
+    tied = (low==-high)[:,0]
+    loudest[tied] = b[tied].gather(1, b[tied].abs().argmax(1, keepdim=True)) # the first of the two decides
+    d = loudest/-8
     q = (b*inverse(d)+8.5).to(torch.uint8).clamp(max=15)
     return joined(d.half(), nibbles(q.view(-1, 2, 16)))
 
