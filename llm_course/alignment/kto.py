@@ -49,7 +49,7 @@ def balance(rows): # With label
     downs = len(rows)-ups
     return (max(1., downs/ups), max(1., ups/downs)) if ups and downs else (1., 1.)
 
-# %% ../../nbs/alignment/06_kto.ipynb #69771842
+# %% ../../nbs/alignment/06_kto.ipynb #5b1d5d8d
 def kto_objective(policy,           # As it comes, it is the reference
                   tokenizer,
                   rows,             # With prompt, completion and label
@@ -77,4 +77,4 @@ def train_kto(policy,    # A causal language model, changed in place
               seed=0     # Order of the rows
              ):          # History; `up` and `down`, where a step has such rows, say how far their log-probabilities have moved
     "Kahneman-Tversky optimization with weights by `balance`"
-    return tune(policy, kto_objective(policy, tokenizer, rows, beta, balance(rows)), len(rows), steps, lr=lr, seed=seed)
+    return tune(policy, kto_objective(policy, tokenizer, rows, beta, balance(check_preferences(rows))), len(rows), steps, lr=lr, seed=seed)
