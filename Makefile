@@ -14,11 +14,11 @@ pip = $(py) -m pip --disable-pip-version-check
 needs := settings.ini setup.py constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab readme outputs assets docs bench check oldest export stamp
+.PHONY: help run test lab readme outputs assets docs recipes bench check oldest export stamp
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo "also: lab readme outputs assets docs bench check oldest export stamp"
+	@echo "also: lab readme outputs assets docs recipes bench check oldest export stamp"
 
 $(py):
 	$(if $(PYTHON),,$(error No Python 3.11 or newer with venv was found (Debian: apt install python3-venv); name one with PYTHON=/path/to/python3))
@@ -61,6 +61,15 @@ docs:
 	$(py) -c 'from nbdev.serve import proc_nbs; proc_nbs()'
 	cd _proc && quarto render --no-cache
 	rm -rf _docs && mv _proc/_docs _docs
+
+# What Axolotl, AutoTrain and DeepSpeed make of the files of finetuning/07_recipe; gigabytes, in an environment of its own.
+RECIPES ?= .venv-recipes
+recipes: $(VENV)/.dev
+	$(PYTHON) -m venv $(RECIPES)
+	$(RECIPES)/bin/python -m pip install -q 'axolotl==0.19.*'
+	$(RECIPES)/bin/python -m pip install -q --no-deps deepspeed==0.19.8 einops hjson msgpack ninja py-cpuinfo
+	$(RECIPES)/bin/python -m pip install -q --no-deps --target $(RECIPES)/autotrain autotrain-advanced==0.8.36
+	$(py) tools/recipes.py $(RECIPES)
 
 bench: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(py) bench/run.py

@@ -9,7 +9,7 @@ settings = config['DEFAULT']
 name = settings['lib_name']
 ending = '_requirements'
 extras = {key.removesuffix(ending): settings[key].split() for key in settings if key.endswith(ending)}
-extras['all'] = sorted({need for extra, needs in extras.items() if extra not in ('colab', 'dev') for need in needs})
+extras['all'] = sorted({need for extra, needs in extras.items() if extra not in ('colab', 'dev', 'distributed') for need in needs})
 
 setup(name=name, version=settings['version'], description=settings['description'], license=settings['license'].upper(),
       license_files=['LICENSE'], author=settings['author'], author_email=settings['author_email'], url=settings['git_url'],
