@@ -153,7 +153,7 @@ def served():
     "A Llama of hidden 512 and 4 layers, sixteen saved adapters of rank 8, rows of one prompt each"
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
-    from llm_course.finetuning.lora import add_lora, lora_layers, remove_lora, save_adapter
+    from llm_course.finetuning.lora import add_lora, lora_layers, save_adapter
     torch.manual_seed(0)
     config = LlamaConfig(vocab_size=2048, hidden_size=512, intermediate_size=1376, num_hidden_layers=4, num_attention_heads=8, num_key_value_heads=4)
     model = LlamaForCausalLM(config).eval()

@@ -1,10 +1,10 @@
 "Prints the table: `python bench/run.py [ROW ...]`. Exits with 1 where a mark is missed"
 import os, sys
 os.environ.update(OMP_NUM_THREADS='1', HF_HUB_OFFLINE='1', TOKENIZERS_PARALLELISM='false')
-import architecture, data, evaluation, finetuning, imports, merging, quantization, training
+import alignment, architecture, data, evaluation, finetuning, imports, merging, quantization, training
 from harness import measure, table
 
-rows = [*imports.rows, *architecture.rows, *data.rows, *evaluation.rows, *quantization.rows, *finetuning.rows, *merging.rows, *training.rows]
+rows = [*imports.rows, *architecture.rows, *data.rows, *evaluation.rows, *quantization.rows, *finetuning.rows, *alignment.rows, *merging.rows, *training.rows]
 
 
 def main(names):

@@ -49,7 +49,7 @@ def balance(rows): # With label
     downs = len(rows)-ups
     return (max(1., downs/ups), max(1., ups/downs)) if ups and downs else (1., 1.)
 
-# %% ../../nbs/alignment/06_kto.ipynb #5b1d5d8d
+# %% ../../nbs/alignment/06_kto.ipynb #07cfd020
 def kto_objective(policy,           # As it comes, it is the reference
                   tokenizer,
                   rows,             # With prompt, completion and label
@@ -64,8 +64,8 @@ def kto_objective(policy,           # As it comes, it is the reference
     def loss(picked):
         with torch.no_grad(): kl = point(side_logps(policy, other, picked), ref_other[picked])
         now,then,up = side_logps(policy, own, picked), ref_own[picked], labels[picked].to(ref_own.device)
-        moved = (now-then).detach()
-        return kto_loss(now, then, up, kl, beta, *weights), dict(kl=float(kl), **{name: moved[kind].mean().item() for name,kind in (('up', up), ('down', ~up)) if kind.any()})
+        moved,kinds = (now-then).detach(), dict(up=up, down=~up)
+        return kto_loss(now, then, up, kl, beta, *weights), dict(kl=float(kl), **{k: moved[kind].mean().item() for k,kind in kinds.items() if kind.any()})
     return loss
 
 def train_kto(policy,    # A causal language model, changed in place

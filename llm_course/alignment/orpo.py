@@ -45,7 +45,7 @@ def train_orpo(policy,    # A causal language model, changed in place; it need n
         return orpo_loss(chosen, rejected, -chosen, lam), dict(chosen=chosen.mean().item(), rejected=rejected.mean().item())
     return tune(policy, loss, len(pairs), steps, lr=lr, seed=seed)
 
-# %% ../../nbs/alignment/05_orpo.ipynb #38b60ad6
+# %% ../../nbs/alignment/05_orpo.ipynb #66005cbf
 def answer_and_text(model,
                     side, # Ids and labels, (N,T) each, as `encode_pairs` gives them
                     rows  # Row numbers (B,)
@@ -54,6 +54,6 @@ def answer_and_text(model,
     ids,labels = (x[rows].to(model.device) for x in side)
     ids,real = until_end(ids, labels)
     answer,real = labels[:,1:ids.shape[1]]!=-100, real[:,1:].bool()
-    logits = model(ids, use_cache=False).logits[:,:-1].float() # (B,T-1,V)
-    surprise = F.cross_entropy(logits.flatten(0, 1), ids[:,1:].flatten(), reduction='none').view_as(real)
+    logits = model(ids, use_cache=False).logits.float() # (B,T,V); cutting off the last place here would copy them all
+    surprise = F.cross_entropy(logits.flatten(0, 1), ids.roll(-1, 1).flatten(), reduction='none').view_as(ids)[:,:-1]
     return -(surprise*answer).sum(1)/answer.sum(1), surprise[real].mean()
