@@ -9,12 +9,26 @@ steps, batch_size = 12, 16
 
 
 @cache
-def data():
-    "The start, its tokenizer and a few hundred pairs of its own answers"
-    from llm_course.alignment.preference import draw, pairs, start, sums
+def answered(count):
+    "The start, its tokenizer, some sums, and its own answers to them"
+    from llm_course.alignment.preference import draw, start, sums
     model, tokenizer = start()
-    asked = sums(240, 'train', 21)
-    return model, tokenizer, pairs(asked, draw(model, tokenizer, [task.prompt for task in asked]))
+    questions = sums(count, 'train', 21)
+    return model, tokenizer, questions, draw(model, tokenizer, [task.prompt for task in questions])
+
+
+def data():
+    "The start, its tokenizer and a few hundred pairs"
+    from llm_course.alignment.preference import pairs
+    model, tokenizer, *both = answered(240)
+    return model, tokenizer, pairs(*both)
+
+
+def thumbed():
+    "The start, its tokenizer and a thumb for each answer"
+    from llm_course.alignment.preference import thumbs
+    model, tokenizer, *both = answered(80)
+    return model, tokenizer, thumbs(*both)
 
 
 def flags(config, folder, **more):
@@ -22,6 +36,13 @@ def flags(config, folder, **more):
     known = dict(output_dir=folder, use_cpu=True, bf16=False, activation_checkpointing=False, gradient_checkpointing=False, report_to='none', save_strategy='no',
                  dataloader_pin_memory=False, disable_tqdm=True, logging_steps=1, per_device_train_batch_size=batch_size, max_steps=steps)
     return config(**{key: value for key, value in known.items() if key in config.__dataclass_fields__} | more)
+
+
+def silent(trainer):
+    "The same trainer, which keeps its figures and does not print them"
+    from transformers import PrinterCallback
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def trainer_of(cls, config, rows, model, tokenizer, lr=3e-5, **more):
@@ -35,7 +56,7 @@ def trainer_of(cls, config, rows, model, tokenizer, lr=3e-5, **more):
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step+1)/max(1, steps/10)))
     ordered = type('Ordered', (cls,), dict(_get_train_sampler=lambda self, *_: order))
-    return ordered(model, args=flags(config, tempfile.mkdtemp(), **more), train_dataset=Dataset.from_list(rows), processing_class=tokenizer, optimizers=(optimizer, schedule))
+    return silent(ordered(model, args=flags(config, tempfile.mkdtemp(), **more), train_dataset=Dataset.from_list(rows), processing_class=tokenizer, optimizers=(optimizer, schedule)))
 
 
 def asked(tokenizer, prompt): return tokenizer.apply_chat_template([dict(role='user', content=prompt)], tokenize=False, add_generation_prompt=True)
@@ -56,15 +77,6 @@ def dpo_peer():
         trainer.train()
         return [row['loss'] for row in trainer.state.log_history if 'loss' in row]
     return work
-
-
-@cache
-def thumbed():
-    "The start, its tokenizer and thumbs on its own answers"
-    from llm_course.alignment.preference import draw, start, sums, thumbs
-    model, tokenizer = start()
-    questions = sums(80, 'train', 21)
-    return model, tokenizer, thumbs(questions, draw(model, tokenizer, [task.prompt for task in questions]))
 
 
 def kto_ours():
@@ -101,7 +113,7 @@ def kto_peer():
         optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-5, weight_decay=0.)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step+1)/max(1, steps/10)))
         args = flags(KTOConfig, tempfile.mkdtemp(), beta=.1, precompute_ref_log_probs=True, precompute_ref_batch_size=64, desirable_weight=desirable, undesirable_weight=undesirable)
-        trainer = Ordered(policy, args=args, train_dataset=data, processing_class=tokenizer, optimizers=(optimizer, schedule))
+        trainer = silent(Ordered(policy, args=args, train_dataset=data, processing_class=tokenizer, optimizers=(optimizer, schedule)))
         trainer.train()
         return [row['loss'] for row in trainer.state.log_history if 'loss' in row]
     return work

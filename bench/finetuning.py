@@ -152,16 +152,8 @@ NAMES = [f'a{i}' for i in range(16)]
 def served():
     "A Llama of hidden 512 and 4 layers, sixteen saved adapters of rank 8, rows of one prompt each"
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
     from llm_course.finetuning.lora import add_lora, lora_layers, save_adapter
-    torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=2048, hidden_size=512, intermediate_size=1376, num_hidden_layers=4, num_attention_heads=8, num_key_value_heads=4)
-    model = LlamaForCausalLM(config).eval()
-    weights, home = model.state_dict(), Path(tempfile.mkdtemp())
-    def fresh():
-        copy = LlamaForCausalLM(config)
-        copy.load_state_dict(weights)
-        return copy.eval()
+    (fresh, _, _), home = llama(), Path(tempfile.mkdtemp())
     for name in NAMES:
         tuned = add_lora(fresh(), 8, 16)
         for layer in lora_layers(tuned).values(): torch.nn.init.normal_(layer.B, std=.02)

@@ -46,7 +46,7 @@ def sample(model, batch, n, temperature, new_tokens, end):
         live,new,mask = live[going], token[going,None], F.pad(mask[going], (0, 1), value=1)
     return out
 
-# %% ../../nbs/alignment/01_preference.ipynb #74a0b95d
+# %% ../../nbs/alignment/01_preference.ipynb #4f356600
 def draw(model, tokenizer, prompts,
          n=4,            # Answers a prompt
          temperature=1., # Below 1 nearer to the greedy answer
@@ -64,7 +64,6 @@ def draw(model, tokenizer, prompts,
             found.update({i: texts[k*n:k*n+n] for k,i in enumerate(rows)})
     return [found[i] for i in range(len(prompts))]
 
-# %% ../../nbs/alignment/01_preference.ipynb #812d45fe
 def sums(n,             # How many
          split='train', # 'train' or 'test'
          seed=0         # Same seed, same sums
