@@ -62,6 +62,37 @@ def trainer_of(cls, config, rows, model, tokenizer, lr=3e-5, **more):
 def asked(tokenizer, prompt): return tokenizer.apply_chat_template([dict(role='user', content=prompt)], tokenize=False, add_generation_prompt=True)
 
 
+def dpo_step_ours():
+    import torch
+    from llm_course.alignment.dpo import dpo_loss, reference_logps, side_logps
+    from llm_course.alignment.preference import encode_pairs
+    from llm_course.alignment.reward import draws
+    model, tokenizer, pairs = data()
+    policy, sides = copy.deepcopy(model).train(), encode_pairs(tokenizer, pairs)
+    reference, batches = reference_logps(model, sides), list(islice(draws(len(pairs), batch_size, 0), steps))
+    def step(rows):
+        policy.zero_grad()
+        loss = dpo_loss(*[side_logps(policy, side, rows) for side in sides], *[known[rows] for known in reference], .1)
+        loss.backward()
+        return torch.stack([loss.detach(), torch.nn.utils.get_total_norm([p.grad for p in policy.parameters()])])
+    return lambda: torch.stack([step(rows) for rows in batches]).flatten().tolist()
+
+
+def dpo_step_peer():
+    import torch
+    from trl import DPOConfig, DPOTrainer
+    model, tokenizer, pairs = data()
+    rows = [dict(row, prompt=asked(tokenizer, row['prompt'])) for row in pairs]
+    trainer = trainer_of(DPOTrainer, DPOConfig, rows, copy.deepcopy(model), tokenizer, beta=.1, precompute_ref_log_probs=True, precompute_ref_batch_size=64)
+    policy, batches = trainer.model.train(), list(islice(trainer.get_train_dataloader(), steps))
+    def step(batch):
+        policy.zero_grad()
+        loss = trainer.compute_loss(policy, dict(batch))
+        loss.backward()
+        return torch.stack([loss.detach(), torch.nn.utils.get_total_norm([p.grad for p in policy.parameters()])])
+    return lambda: torch.stack([step(batch) for batch in batches]).flatten().tolist()
+
+
 def dpo_ours():
     from llm_course.alignment.dpo import train_dpo
     model, tokenizer, pairs = data()
@@ -150,7 +181,8 @@ def same_losses(ours, peer):
     return f'{len(ours)} losses within {gap:.0e}'
 
 
-rows = [Row('dpo-run', 'trl DPOTrainer', dpo_ours, dpo_peer, same_losses, ratio=1/1.2),
+rows = [Row('dpo-step', 'trl DPOTrainer', dpo_step_ours, dpo_step_peer, same_losses, ratio=1.),
+        Row('dpo-run', 'trl DPOTrainer', dpo_ours, dpo_peer, same_losses, ratio=1/1.2),
         Row('dpo-memory', 'trl DPOTrainer', dpo_ours, dpo_peer, same_losses, ratio=1., cost=grown),
         Row('kto-run', 'trl KTOTrainer', kto_ours, kto_peer, same_losses, ratio=1/1.2),
         Row('kto-memory', 'trl KTOTrainer', kto_ours, kto_peer, same_losses, ratio=1., cost=grown),
