@@ -185,7 +185,7 @@ def profile(name=None)->Profile:
     reason = 'asked for' if name else f'LLM_COURSE_PROFILE={asked}' if asked else what
     return Profile(asked or found, device, dtype, **profile_sizes(asked or found), reason=reason)
 
-# %% ../nbs/00_core.ipynb #bbb7d5c5
+# %% ../nbs/00_core.ipynb #c4cc03bc
 def tiny_tokenizer(): # `PreTrainedTokenizerFast` with the chat template, padding on the left
     "The tokenizer all tiny models share"
     from transformers import PreTrainedTokenizerFast
@@ -196,7 +196,7 @@ def tiny_tokenizer(): # `PreTrainedTokenizerFast` with the chat template, paddin
         padding_side='left', model_input_names=['input_ids', 'attention_mask'], **named)
 
 def tiny(name='base'): # A float32 `LlamaForCausalLM` in eval mode, and the tokenizer
-    "A shipped model: `base`, `chat` or `draft`"
+    "A shipped model: `base`, `chat`, `draft`, or `start` of the alignment chapter"
     import torch
     from transformers import LlamaForCausalLM, logging
     bar = logging.is_progress_bar_enabled()
