@@ -117,34 +117,23 @@ def kto_ours():
 
 
 def kto_peer():
-    import logging, torch
-    from datasets import Dataset, disable_progress_bars
     from llm_course.alignment.kto import balance, mismatched
-    from llm_course.alignment.reward import draws
     from trl import KTOConfig, KTOTrainer
-    disable_progress_bars()
-    logging.disable(logging.WARNING)
     model, tokenizer, rows = thumbed()
-    order = torch.cat(list(islice(draws(len(rows), batch_size, 0), steps))).tolist()
     partner = {row['completion']: i for i, row in enumerate(rows)}
     partners = [partner[text] for text in mismatched(rows)]
-    data = Dataset.from_list([dict(row, prompt=asked(tokenizer, row['prompt'])) for row in rows])
-    desirable, undesirable = balance(rows)
+    rows_asked, (desirable, undesirable) = [dict(row, prompt=asked(tokenizer, row['prompt'])) for row in rows], balance(rows)
 
-    class Ordered(KTOTrainer):
-        "Takes the rows in our order, with our partners instead of the batch's neighbours"
-        def _get_train_sampler(self, *_): return order
+    class Partnered(KTOTrainer):
+        "Takes our partners instead of the batch's neighbours"
         def _prepare_dataset(self, *args):
             made = super()._prepare_dataset(*args)
             own = made['completion_ids'][:]
             return made.remove_columns('KL_completion_ids').add_column('KL_completion_ids', [own[i] for i in partners])
 
     def work():
-        policy = copy.deepcopy(model)
-        optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-5, weight_decay=0.)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step+1)/max(1, steps/10)))
-        args = flags(KTOConfig, tempfile.mkdtemp(), beta=.1, precompute_ref_log_probs=True, precompute_ref_batch_size=64, desirable_weight=desirable, undesirable_weight=undesirable)
-        trainer = silent(Ordered(policy, args=args, train_dataset=data, processing_class=tokenizer, optimizers=(optimizer, schedule)))
+        trainer = trainer_of(Partnered, KTOConfig, rows_asked, copy.deepcopy(model), tokenizer, beta=.1, precompute_ref_log_probs=True, precompute_ref_batch_size=64,
+                             desirable_weight=desirable, undesirable_weight=undesirable)
         trainer.train()
         return [row['loss'] for row in trainer.state.log_history if 'loss' in row]
     return work

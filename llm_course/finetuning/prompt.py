@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['Prompted', 'PromptTuning', 'PrefixTuning', 'PTuning', 'Mixed', 'save_prompt', 'load_prompt']
 
-# %% ../../nbs/finetuning/04_prompt.ipynb #b8713686
+# %% ../../nbs/finetuning/04_prompt.ipynb #2a2e2c0d
 import json, torch, torch.nn.functional as F
 from pathlib import Path
 from torch import nn
 from ..core import write_whole
-from .lora import base_name
+from .lora import base_name, check_name
 
 # %% ../../nbs/finetuning/04_prompt.ipynb #29b3ffe6
 class Prompted(nn.Module):
@@ -102,7 +102,7 @@ class Mixed(Prompted):
         parts = [p.past() for p in self.prompts]
         return torch.cat([parts[i] for i in self.which], 2)
 
-# %% ../../nbs/finetuning/04_prompt.ipynb #45a1e67c
+# %% ../../nbs/finetuning/04_prompt.ipynb #4efa18d1
 def save_prompt(prompted, folder, base=None): # Name of the base; the model's own if None
     "Write a prompt in peft's format"
     from safetensors.torch import save
@@ -121,8 +121,7 @@ def load_prompt(model, folder, base=None): # Name of the base it must be made fo
     config = json.loads((Path(folder)/'adapter_config.json').read_text())
     kind = dict(PROMPT_TUNING=PromptTuning, P_TUNING=PromptTuning, PREFIX_TUNING=PrefixTuning).get(config['peft_type'])
     if not kind: raise ValueError(f'{folder} is of type {config["peft_type"]}, no prompt: load it with peft')
-    made,here = (Path(name or '').name for name in (config.get('base_model_name_or_path'), base or base_name(model)))
-    if made and here and made!=here: raise ValueError(f'{folder} was made for {made!r}, this is {here!r}: if you mean it, pass base={made!r}')
+    check_name(model, folder, config, base)
     rows = load_file(Path(folder)/'adapter_model.safetensors')['prompt_embeddings']
     prompted = kind(model, len(rows))
     if rows.shape!=prompted.vectors.shape:
